@@ -57,7 +57,7 @@ fn a_collector_that_expects_another_aggregators_key_is_refused_and_told() {
     by_hand.aggregator = collector_key(7).public();
     let collector = start_command(by_hand.command());
     let told = format!(
-        "refused this collector: {}; most likely the key after @ is not this aggregator's, which shows its key at its start; ",
+        "refused this collector: {}; most likely the key after @ is not this aggregator's; compare it with the key that the aggregator shows at its start; ",
         Reject::HelloSignature
     );
     collector.stderr_line(&told);

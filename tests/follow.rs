@@ -275,7 +275,7 @@ fn reports_of_the_future_are_taken_when_their_time_has_come() {
         &mut servers,
         "report 3: its round starts in the future",
     );
-    assert!(said.contains("it is asked for again"));
+    assert!(said.contains("it is taken when its time has come"));
     assert!(rsoracle::system::now::wall_us() < starts[2]);
     let rows = rows_until(&follow, &mut servers, 4);
     let found: Vec<(u64, usize)> = rows
@@ -284,6 +284,33 @@ fn reports_of_the_future_are_taken_when_their_time_has_come() {
         .collect();
     assert_eq!(found, starts.map(|start_us| (start_us, 2)));
     assert!(!follow.stderr().contains("does not have"));
+}
+
+#[test]
+fn a_journal_that_is_replaced_is_read_though_a_report_of_the_future_was_in_it() {
+    let mut oracle = aggregator(0, 5);
+    let roster = roster(&oracle);
+    let now_us = start_before(rsoracle::system::now::wall_us());
+    let mut line = |off_s: i64| {
+        let start_us = now_us.wrapping_add_signed(off_s * 1_000_000);
+        oracle.line(start_us, &[Price(100.0); 5])
+    };
+    let (past, future) = (line(-2), line(3_600));
+    let file = journal();
+    std::fs::write(&file, past.clone() + "\n").unwrap();
+    let follow = start(&["follow", "--json", "--roster", &roster, &file]);
+    rows_until(&follow, &mut [], 1);
+    std::fs::write(&file, format!("{past}\n{future}\n")).unwrap();
+    named(&follow, &mut [], "report 2: its round starts in the future");
+    // As after a restore: the same first report, and another one after it.
+    let mut oracle = aggregator(0, 5);
+    oracle.line(now_us - 2_000_000, &[Price(100.0); 5]);
+    let other = oracle.line(now_us - 1_000_000, &[Price(101.0); 5]);
+    let fresh = format!("{file}.fresh");
+    std::fs::write(&fresh, format!("{past}\n{other}\n")).unwrap();
+    std::fs::rename(&fresh, &file).unwrap();
+    let rows = rows_until(&follow, &mut [], 2);
+    assert_eq!(rows[1].price, Some(101.0));
 }
 
 #[test]

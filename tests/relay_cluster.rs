@@ -149,7 +149,7 @@ fn what_one_replica_lacks_is_read_from_another_and_named_if_none_has_it() {
     let (numbers, said) = followed_from([&twice, &all]);
     assert_eq!(numbers, all);
     assert!(
-        said.contains("missing before 14; it is asked again"),
+        said.contains("missing before 14; the source is asked again"),
         "{said}"
     );
     assert!(!said.contains("does not have"), "{said}");

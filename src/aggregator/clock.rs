@@ -26,9 +26,9 @@ pub(super) struct OwnClock {
     pub(super) ahead: bool,
     /// When it was set last.
     pub(super) set_at: Option<Instant>,
-    /// Whether the next start was not used for that reason.
+    /// Whether the next start was not used because this clock was ahead.
     pub(super) held: bool,
-    /// The start of the last round whose reports the journal did not get; 0 if there is none since the clock was set back.
+    /// The start of the last round that was not kept in the journal; 0 if there is none, or if the clock was set back since then.
     pub(super) unkept_us: u64,
 }
 
@@ -45,6 +45,15 @@ impl OwnClock {
             set_at: None,
             held: false,
             unkept_us: 0,
+        }
+    }
+
+    /// The same clock for another run, which sees whether it was set since the last call of [`moved_us`](Self::moved_us).
+    pub(super) fn anew(&self) -> OwnClock {
+        OwnClock {
+            origin: self.origin,
+            offsets_us: self.offsets_us,
+            ..OwnClock::new()
         }
     }
 
@@ -74,7 +83,8 @@ fn growth_us(before_us: [u64; 2], now_us: [u64; 2]) -> [i64; 2] {
     [0, 1].map(|at| now_us[at].wrapping_sub(before_us[at]).cast_signed())
 }
 
-/// Whether the system clock has gone ahead by more than this machine was suspended.
+/// Whether the system clock was set ahead between two readings: it gained more than the time since the system's start did, which
+/// counts suspensions too.
 fn is_set_ahead(before_us: [u64; 2], now_us: [u64; 2]) -> bool {
     let grown_us = growth_us(before_us, now_us);
     grown_us[0] - grown_us[1] > CLOCK_OFF_US_MAX as i64

@@ -54,8 +54,8 @@ use rsoracle_proof::terms::{Roster, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use setup::{
-    check_aggregator_key, check_open_files, check_schedule, collector_keys, counting, key_remarks,
-    listen,
+    check_aggregator_key, check_open_files, check_schedule, collector_keys, first_current,
+    key_remarks, listen,
 };
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -183,9 +183,9 @@ struct Aggregator<'a> {
     endpoint: Option<String>,
     book: Book,
     clock: OwnClock,
-    /// The run before this one, if there is one, ...
+    /// The run of the roster before this one, if there is one.
     before: Option<&'a Run>,
-    /// ... and whether it is to go on, since the clock was ahead.
+    /// Whether this run ends so that the one before it goes on: the clock was ahead.
     early: bool,
 }
 
@@ -194,11 +194,12 @@ pub fn run(runs: &[Run]) -> Result<u8, Error> {
     sharpen_sleeps();
     let (mut code, mut has_failed) = (EXIT_OK, false);
     check_aggregator_key(runs)?;
-    let mut at = counting(runs, 0, true);
+    let mut clock = OwnClock::new();
+    let mut at = first_current(runs);
     while let Some(config) = runs.get(at) {
         check_schedule(config)?;
         let mark = if config.embedded() { "embedded " } else { "" };
-        let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
+        let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark), clock)?;
         aggregator.before = runs[..at].last();
         if let Err(error) = aggregator.start_collectors() {
             aggregator.drain_log();
@@ -209,19 +210,20 @@ pub fn run(runs: &[Run]) -> Result<u8, Error> {
             _ => aggregator.rounds(),
         };
         let (is_over, is_early) = (aggregator.over, aggregator.early);
+        clock = aggregator.clock.anew();
         aggregator.end();
         code = done?;
         has_failed |= code == EXIT_FAILURE;
         if is_over {
             break;
         }
-        at = counting(runs, at + 1, is_early);
+        at = first_current(runs).max(if is_early { 0 } else { at + 1 });
     }
     Ok(if has_failed { EXIT_FAILURE } else { code })
 }
 
 impl<'a> Aggregator<'a> {
-    fn new(config: &'a Run, screen: Screen) -> Result<Aggregator<'a>, Error> {
+    fn new(config: &'a Run, screen: Screen, clock: OwnClock) -> Result<Aggregator<'a>, Error> {
         let any = config.any_port_will_do;
         let control = listen(config.control, "control", "control-port", any)?;
         let data = listen(config.data, "data", "data-port", any)?;
@@ -263,7 +265,7 @@ impl<'a> Aggregator<'a> {
             roster_is_new: true,
             endpoint: children.and_then(|children| children.endpoint.clone()),
             book,
-            clock: OwnClock::new(),
+            clock,
             before: None,
             early: false,
         };
@@ -365,6 +367,10 @@ impl<'a> Aggregator<'a> {
             // The roster counts soon, or has just begun to: its first round is not missed for those who are late.
             let left_us = from_us.saturating_sub(now_us + self.config.lead_us());
             patience_us = patience_us.min(left_us);
+        }
+        // Nor the first round of the next roster.
+        if let Some(until_us) = self.config.tenure.until_us {
+            patience_us = patience_us.min(until_us.saturating_sub(now_us));
         }
         let mut until = Instant::now() + Duration::from_micros(patience_us);
         let mut hopeless = false;

@@ -210,6 +210,7 @@ impl Aggregator<'_> {
     fn is_early(&self) -> bool {
         let from_us = wall_us().max(self.book.start_us_min());
         self.before.is_some_and(|run| {
+            let from_us = from_us.max(run.tenure.from_us);
             let start_us = run.roster.schedule().next_start_us(from_us);
             start_us.is_some_and(|start_us| run.tenure.includes(start_us))
         })

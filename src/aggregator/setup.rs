@@ -16,12 +16,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-/// The place of the run that is next: this one or, by the clock, the first one whose roster is not over.
-pub(super) fn counting(runs: &[Run], next: usize, by_clock: bool) -> usize {
+/// The place of the first run whose roster is not over, by the clock.
+pub(super) fn first_current(runs: &[Run]) -> usize {
     let now_us = wall_us();
-    let is_over = |run: &Run| run.tenure.until_us.is_some_and(|us| us <= now_us);
-    let over = runs.iter().take_while(|run| is_over(run)).count();
-    if by_clock { over } else { next }
+    let is_over = |run: &&Run| run.tenure.until_us.is_some_and(|us| us <= now_us);
+    runs.iter().take_while(is_over).count()
 }
 
 /// Listens on the port of one channel, without waiting for anybody. If it is in use and `any_port_will_do`, takes a free port

@@ -243,7 +243,7 @@ impl Words<'_> {
     }
 }
 
-/// The log line for one round of several feeds: how many have a price, and what is wrong with the others.
+/// The log line for one round: how many feeds have a price, and what is wrong with the others.
 pub(crate) fn feeds_line(
     roster: &Roster,
     words: &[Words],
@@ -254,15 +254,12 @@ pub(crate) fn feeds_line(
     let priced = words.iter().filter(|one| one.0.price().is_some()).count();
     let wrong = (0..).zip(words.iter().zip(absences));
     let wrong = wrong.filter_map(|(feed, (one, absences))| Some((feed, one.wrong(absences)?)));
-    let wrong = of_feeds(roster, wrong).into_iter();
-    let wrong: String = wrong.map(|line| format!("; {line}")).collect();
+    let wrong = of_feeds(roster, wrong).join("; ");
     let (feeds, restarts) = (words.len(), restarts_text(restarts));
-    let end = format!("{restarts}{wrong}");
+    let before = if wrong.is_empty() { "" } else { "; " };
+    let end = format!("{restarts}{before}{wrong}");
     match (feeds, priced) {
-        (1, 0) => format!(
-            "round of {start}{restarts}: {}",
-            wrong.trim_start_matches("; ")
-        ),
+        (1, 0) => format!("round of {start}{restarts}: {wrong}"),
         (1, _) => format!("round of {start}: a price{end}"),
         _ => format!("round of {start}: {priced} of {feeds} feeds have a price{end}"),
     }

@@ -5,8 +5,7 @@
 use super::sources::{Watched, check_played, warnings};
 use crate::aggregator::settings::{Children, Run};
 use crate::aggregator::words::of_feeds;
-use crate::collector::settings::Engagement;
-use crate::collector::settings::Overrides;
+use crate::collector::settings::{Engagement, Overrides};
 use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
 use crate::exchange::requests_fit;

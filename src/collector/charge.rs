@@ -28,7 +28,7 @@ pub(super) struct Charged {
     pub(super) mark: Option<Mark>,
     /// When it is to be charged again, or to end, since another roster counts from then on.
     pub(super) until_us: Option<u64>,
-    /// When the last roster was over that was left out, since it no longer counts, if the key has a slot in it.
+    /// When the last roster in which the key has a slot, of those that no longer count, was over; `None` if there is none.
     pub(super) earlier_us: Option<u64>,
     /// The key file, locked until this is dropped.
     _lock: Option<File>,

@@ -29,7 +29,7 @@ impl fmt::Display for Loss {
             Loss::Silent => write!(f, "was silent for {} s", SILENCE_MS_MAX / 1_000),
             Loss::Refused(reason @ Reject::HelloSignature) => write!(
                 f,
-                "refused this collector: {reason}; most likely the key after @ is not this aggregator's, which shows its key at its start"
+                "refused this collector: {reason}; most likely the key after @ is not this aggregator's; compare it with the key that the aggregator shows at its start"
             ),
             Loss::Refused(reason) => write!(f, "refused this collector: {reason}"),
             Loss::Frame(reason) => write!(f, "sent a frame that was refused: {reason}"),

@@ -59,7 +59,7 @@ struct Collector<'a> {
     mark: Option<Mark>,
     /// When it ends, since another roster counts from then on.
     until_us: Option<u64>,
-    /// When the roster before those of this session is over, if it is.
+    /// When the last earlier roster with a slot for this key is over; `None` if there is none.
     earlier_us: Option<u64>,
     session: ExchangeSession<'a>,
     /// Consecutive attempts to connect that a round interrupted.
@@ -233,7 +233,7 @@ impl Collector<'_> {
         }
     }
 
-    /// Whether, by a clock that is trusted, a roster counts that came before the one for this session with an exchange.
+    /// Whether an earlier roster than this session's still counts, by a clock that is trusted.
     fn is_early(&self) -> bool {
         let now_us = self.anchor.0.wall_us;
         self.agrees == Some(true)

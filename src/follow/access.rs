@@ -72,7 +72,7 @@ impl<'a> Access<'a> {
             }
             Place::File(path) => {
                 let begin = Supply::begin(last, is_once);
-                Feeder::File(Growing::new(path, &terms.feed, bytes_max, begin))
+                Feeder::File(Box::new(Growing::new(path, &terms.feed, bytes_max, begin)))
             }
         }
     }

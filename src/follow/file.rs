@@ -50,6 +50,8 @@ pub(super) struct Growing {
     /// Whether all was read that was there.
     pub(super) is_level: bool,
     looked_at: Option<Instant>,
+    /// When the first of `lines` may be taken again.
+    held_until: Option<Instant>,
 }
 
 impl Growing {
@@ -65,11 +67,25 @@ impl Growing {
             lines: VecDeque::new(),
             is_level: false,
             looked_at: None,
+            held_until: None,
         }
+    }
+
+    /// Takes the last line back, which comes again then unless the file was replaced. Nothing behind it comes before.
+    pub(super) fn put_back(&mut self, line: Vec<u8>, until: Instant) {
+        self.lines.push_front(line);
+        self.held_until = Some(until);
     }
 
     /// The next line, if there is a whole one. The error is why the file cannot be read.
     pub(super) fn next(&mut self, now: Instant) -> Result<Option<Vec<u8>>, String> {
+        if let Some(until) = self.held_until {
+            if now < until {
+                return Ok(None);
+            }
+            self.held_until = None;
+            self.look().map_err(|error| error.to_string())?;
+        }
         let is_ready = |own: &Growing| own.is_level || matches!(own.begin, Begin::After(_));
         if is_ready(self)
             && let Some(line) = self.lines.pop_front()
@@ -90,7 +106,8 @@ impl Growing {
         }
     }
 
-    fn read(&mut self) -> io::Result<()> {
+    /// Looks whether the file was closed as a segment, or replaced or cut: then nothing of it counts any more.
+    fn look(&mut self) -> io::Result<()> {
         let found = std::fs::metadata(&self.path);
         if let (Some(open), Ok(found)) = (&mut self.open, &found)
             && open.number.is_none()
@@ -99,8 +116,14 @@ impl Growing {
             open.number = number_of(&self.path, open.id)?.filter(|_| id(found) != open.id);
             if open.number.is_none() {
                 (self.open, self.begin) = (None, Begin::After(0));
+                self.lines.clear();
             }
         }
+        Ok(())
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        self.look()?;
         let mut open = match self.open.take() {
             Some(open) => open,
             None => self.open()?,

@@ -276,7 +276,7 @@ impl<'a> Follower<'a> {
                     .map(|book| book.append(line, true));
                 self.over = written.and_then(Result::err).map(Err);
             }
-            Taken::Old if supply.goal == Goal::Never => {
+            Taken::Old if supply.goal == Goal::Never && !supply.intake.asks_again() => {
                 complain(
                     Kind::Old,
                     "it sends reports that are older than its last one; they are passed over",
@@ -284,9 +284,9 @@ impl<'a> Follower<'a> {
             }
             Taken::Old | Taken::Aside => {}
             Taken::Early(report) if supply.goal == Goal::Never => {
-                let what = format!("report {report}: {EARLY}; it is asked for again");
+                let what = format!("report {report}: {EARLY}; it is taken when its time has come");
                 complain(Kind::Early, &what);
-                supply.wait(number, line, now);
+                supply.wait(line, now);
             }
             Taken::Early(report) => {
                 let what = format!("report {report}: {EARLY}; it is passed over");
@@ -295,7 +295,7 @@ impl<'a> Follower<'a> {
             }
             Taken::Odd(why) => complain(Kind::False, &format!("{why}; it is passed over")),
             Taken::Again(why) => {
-                complain(Kind::False, &format!("{why}; it is asked again"));
+                complain(Kind::False, &format!("{why}; the source is asked again"));
                 supply.ask_again();
             }
             Taken::False(why) => {

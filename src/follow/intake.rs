@@ -51,7 +51,7 @@ pub(super) enum Taken {
     Odd(String),
     /// A valid report that is no news.
     Old,
-    /// A valid report of the future: this clock is behind, or the aggregator's is ahead. What follows it is of the future, too.
+    /// A valid report whose round starts in the future: this clock is behind, or the aggregator's is ahead. So do those after it.
     Early(u64),
     /// Nothing can be made of it, or reports before it are missing: the source should be asked again.
     Again(String),
@@ -88,7 +88,7 @@ pub(super) struct Intake {
 pub(super) struct Asks {
     /// For reports that are missing.
     pub(super) gap: u32,
-    /// Whether for one that is wrong, once.
+    /// Whether once for a report that is wrong.
     pub(super) wrong: bool,
 }
 
@@ -105,6 +105,12 @@ impl Intake {
             false_once: None,
             gap: None,
         }
+    }
+
+    /// Whether the source was asked again for reports that are missing, and has not sent them or others after them yet.
+    pub(super) fn asks_again(&self) -> bool {
+        self.gap
+            .is_some_and(|(before, _)| self.position == Some(before))
     }
 
     /// Takes a line. `number` is what the source says it has.
@@ -149,7 +155,9 @@ impl Intake {
 
     fn report(&mut self, report: Rc<Report>) -> Taken {
         let number = report.number;
-        let gap = self.position.filter(|before| number > before + 1);
+        let gap = self
+            .position
+            .filter(|before| number > before.saturating_add(1));
         if let Some(before) = gap {
             let asked = self.gap.filter(|(at, _)| *at == before);
             let count = asked.map_or(0, |(_, count)| count);
@@ -165,7 +173,7 @@ impl Intake {
             return Taken::Old;
         }
         let before = gap.max(last.map(|last| last.number));
-        let missing = before.filter(|before| number > before + 1);
+        let missing = before.filter(|before| number > before.saturating_add(1));
         let is_next = |last: Seen| {
             let continues = report.previous == Some(last.signature);
             number == last.number + 1 && continues && report.aggregator == last.key

@@ -2,8 +2,7 @@
 
 use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, Usage};
-use crate::flags::values::HEARTBEAT_US_MAX;
-use crate::flags::values::{listed, optional, path, proxy};
+use crate::flags::values::{HEARTBEAT_US_MAX, listed, optional, path, proxy};
 use crate::follow::limits::{FOLLOW_SOURCES_MAX, FOLLOW_STREAMS_MAX};
 use crate::nats::credentials::Credentials;
 use crate::nats::place;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub(super) enum Feeder {
     Server(Box<Server>),
     Nats(Box<Nats>),
-    File(Growing),
+    File(Box<Growing>),
 }
 
 /// How far `--once` reads a server.
@@ -65,8 +65,6 @@ pub(super) struct Supply {
     pub(super) goal: Goal,
     failures: u32,
     retry_at: Instant,
-    /// A line of a file that is to be taken again at that time, and the number that the source says it has.
-    held: Option<(Instant, Option<u64>, Vec<u8>)>,
 }
 
 /// Most bytes of a report's line under these terms.
@@ -108,7 +106,6 @@ impl Supply {
             goal: if is_once { Goal::Unknown } else { Goal::Never },
             failures: 0,
             retry_at: Instant::now(),
-            held: None,
         }
     }
 
@@ -141,15 +138,14 @@ impl Supply {
         done
     }
 
-    /// A line came before its time: it is asked for again, after a pause. A file has it still; until then it is not read on.
-    pub(super) fn wait(&mut self, number: Option<u64>, line: &[u8], now: Instant) {
+    /// A line came before its time: it comes again after a pause.
+    pub(super) fn wait(&mut self, line: &[u8], now: Instant) {
         match &mut self.feeder {
             Feeder::Server(server) => server.close(),
             Feeder::Nats(nats) => nats.step_back(1),
-            Feeder::File(_) => {
-                let again = now + Duration::from_millis(EARLY_MS);
-                self.held = Some((again, number, line.to_vec()));
-                return;
+            Feeder::File(file) => {
+                let until = now + Duration::from_millis(EARLY_MS);
+                return file.put_back(line.to_vec(), until);
             }
         }
         self.back_off();
@@ -157,13 +153,6 @@ impl Supply {
 
     /// What came next, without waiting. The error is why it was lost.
     pub(super) fn next(&mut self, now: Instant) -> Result<Option<Item>, String> {
-        if let Some((again, number, line)) = self.held.take() {
-            if now >= again {
-                return Ok(Some(Item::Line(number, line)));
-            }
-            self.held = Some((again, number, line));
-            return Ok(None);
-        }
         match &mut self.feeder {
             Feeder::Server(server) => {
                 let lasted = server.lasted();

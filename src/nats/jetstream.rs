@@ -20,9 +20,10 @@ pub(crate) const NO_STREAM: u64 = 10_059;
 /// enough room on the server, or for the account; and more messages than the stream takes at the moment.
 const PASSING: [u64; 4] = [10_005, 10_047, 10_002, 10_167];
 
-/// For how long a stream that the relay makes knows the ids of messages, in microseconds. NATS servers take two minutes. With
-/// nats-server 2.9 one that was killed stores some messages once more when it is started again, unless it still knows their ids.
-const TWICE_US_MAX: u64 = 3_600_000_000;
+/// Longest duplicate window of a stream that the relay makes, in microseconds: for so long it knows the ids of messages. The servers'
+/// own default is two minutes. A server of nats-server 2.9 that was killed stores some messages a second time when it starts again,
+/// unless it still knows their ids.
+const DUPLICATE_WINDOW_US_MAX: u64 = 3_600_000_000;
 
 /// A refusal by JetStream.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,7 +78,10 @@ impl Wanted {
             super::place::SUBJECTS,
             self.replicas,
             self.age_us_max.unwrap_or(0) * 1_000,
-            self.age_us_max.unwrap_or(u64::MAX).min(TWICE_US_MAX) * 1_000,
+            self.age_us_max
+                .unwrap_or(u64::MAX)
+                .min(DUPLICATE_WINDOW_US_MAX)
+                * 1_000,
         )
     }
 }

@@ -1,5 +1,5 @@
-//! Bounds of what NATS servers send, and of how long they are waited for. They stand apart from [`crate::system::limits`], which
-//! whoever reads the collector or the aggregator has to read. The last part of a name that counts bytes or time is its unit.
+//! Bounds of what NATS servers send, and of how long they are waited for. The last part of a name that counts bytes or time is its
+//! unit.
 
 /// Longest line of a server, in bytes. A longer one ends the connection.
 pub const LINE_BYTES_MAX: usize = 32 * 1024;
@@ -24,9 +24,9 @@ pub(crate) const LOOK_MS_MIN: u64 = 10;
 /// ... to the other.
 pub(crate) const LOOK_MS_MAX: u64 = 5_000;
 /// How often a stream in which reports are missing is asked again, each time on another server of a cluster. Each server answers
-/// from its own replica of the stream. With nats-server 2.9 one that was killed may have other messages than the rest ever after.
+/// from its own replica of the stream. With nats-server 2.9, a server that was killed may keep other messages than the rest from then on.
 pub(crate) const GAP_ASKS: u32 = 4;
-/// How many sequences earlier it is asked then: on a replica that lacks messages, those that follow have smaller ones.
+/// How many sequences further back reading begins then: on a replica that lacks messages, later ones have smaller sequences.
 pub(crate) const GAP_BACK: u64 = 256;
 /// Longest pause before a server is called again that was lost, in milliseconds, after the first failure ...
 pub(crate) const RETRY_FIRST_MS_MAX: u64 = 100;

@@ -13,8 +13,7 @@ mod trouble;
 
 use crate::exchange::roots::defer;
 use crate::flags::args::{Given, Usage};
-use crate::flags::values::HEARTBEAT_US_MAX;
-use crate::flags::values::{listed, optional, path};
+use crate::flags::values::{HEARTBEAT_US_MAX, listed, optional, path};
 use crate::nats::client::Way;
 use crate::nats::credentials::Credentials;
 use crate::nats::jetstream::Wanted;

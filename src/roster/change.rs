@@ -260,7 +260,13 @@ impl Step {
     }
 }
 
-/// The listed slots of a roster, each with what it watches and the beginning of its key; nothing if there are none.
+/// Rows about the endorsements that a change lacks.
+pub(super) fn lacking(missing: &[String]) -> String {
+    let line = |what: &String| row("missing", &format!("not yet endorsed: {what}"));
+    missing.iter().map(line).collect()
+}
+
+/// The slots whose keys are listed, each with its sources and the first digits of its key; `None` if there are none.
 fn each(of: &Roster, is_listed: &dyn Fn(&PublicKey) -> bool) -> Option<String> {
     let slot = |(at, slot): (usize, &RosterSlot)| {
         let key = slot.key.filter(is_listed)?;

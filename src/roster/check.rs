@@ -3,7 +3,7 @@
 //! Invariant: what is called sound here can be used by every collector and aggregator of this version. Either all of its seats
 //! are signed by their holders, or none is.
 
-use super::change::Step;
+use super::change::{self, Step};
 use super::key_of;
 use super::page::{digests, row, schedule, watched, words};
 use super::text::instant;
@@ -11,8 +11,7 @@ use crate::collector::settings::{Charge, Collect, Engagement};
 use crate::collector::sources_of;
 use crate::exchange::requests_fit;
 use crate::source::Source;
-use crate::source::market::market_of;
-use crate::source::market::{self, DOLLARS, Mismatch};
+use crate::source::market::{self, DOLLARS, Mismatch, market_of};
 use crate::system::now::wall_us;
 use rsoracle_proof::roster::RosterFile;
 use rsoracle_proof::schedule::Tenure;
@@ -143,9 +142,7 @@ pub(super) fn examine(
         page += &format!("\n{rows}");
         missing = endorsements;
     }
-    for sentence in &missing {
-        page.push_str(&row("missing", &format!("not yet endorsed: {sentence}")));
-    }
+    page += &change::lacking(&missing);
     for sentence in &wrong {
         page.push_str(&row("wrong", sentence));
     }

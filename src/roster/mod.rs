@@ -22,7 +22,7 @@ use crate::system::limits::TOML_BYTES_MAX;
 use crate::system::now::wall_us;
 use change::Step;
 use check::{Read, examine, read};
-use page::{digests, row, show};
+use page::{digests, show};
 use rsoracle_proof::roster::RosterFile;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::toml::Wrong;
@@ -131,10 +131,7 @@ fn change(
     let done = step(old, new)?.endorsed(&file_text(new, &attempt)?, from_us, more);
     let (text, step) = done.map_err(|why| Error::new(attempt, why))?;
     let (page, missing) = step.page();
-    let missing = missing
-        .iter()
-        .map(|what| row("missing", &format!("not yet endorsed: {what}")));
-    Ok((text, page + &missing.collect::<String>()))
+    Ok((text, page + &change::lacking(&missing)))
 }
 
 /// The beginnings of the names of files that may keep which change a key endorsed: in the folder of state, and beside the key.

@@ -29,8 +29,7 @@ mod socket;
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{optional, path};
-use crate::serve::limits::PASSED_FILE_BYTES_MAX;
-use crate::serve::limits::SERVE_CONNECTIONS_MAX;
+use crate::serve::limits::{PASSED_FILE_BYTES_MAX, SERVE_CONNECTIONS_MAX};
 use crate::system::lifeline::Lifeline;
 use crate::system::stream::say;
 use rsoracle_verify::error::Error;
@@ -104,6 +103,9 @@ impl ServeSettings {
             return Ok(());
         }
         let attempt = format!("cannot serve {path} as the roster");
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(Usage(format!("{attempt}: it is not a regular file")));
+        }
         let bytes = files::read(path, PASSED_FILE_BYTES_MAX, &attempt);
         let checked = bytes.and_then(|bytes| site::check_roster(path, &bytes));
         checked.map_err(|error| Usage(error.to_string()))

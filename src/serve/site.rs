@@ -144,9 +144,13 @@ impl Passed {
         let Ok(now) = std::fs::metadata(&self.path) else {
             return Ok(None);
         };
+        let attempt = format!("cannot read {}", self.path);
+        // To open a pipe may take for ever.
+        if !now.is_file() {
+            return Err(self.refuse(Error::new(attempt, "it is not a regular file")));
+        }
         let now = (now.ino(), now.len(), now.mtime(), now.mtime_nsec());
         if now != self.seen {
-            let attempt = format!("cannot read {}", self.path);
             let read = files::read(&self.path, PASSED_FILE_BYTES_MAX, &attempt);
             let bytes = read.map_err(|error| self.refuse(error))?;
             self.seen = now;
@@ -178,7 +182,9 @@ impl Passed {
 }
 
 fn unreadable() -> Problem {
-    let sentence = "a file that is served cannot be read; the log says more".to_owned();
+    let sentence =
+        "a file that is served cannot be read, or is not what it should be; the log says more"
+            .to_owned();
     Problem::new(500, "unreadable", sentence)
 }
 

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_contexts_are_equal() {
+    fn the_context_of_a_hello_is_no_other_ones() {
         let own = control::CONTEXT_HELLO;
         assert!(own.len() < 32 && !CONTEXTS.contains(&own));
     }
